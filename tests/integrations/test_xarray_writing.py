@@ -215,6 +215,53 @@ def test_appends_that_cannot_be_are_refused_and_nothing_is_stored(tmp_path: Path
     xr.testing.assert_allclose(by_zarr(path).load(), ds, atol=0.006)
 
 
+PACKED: dict[str, Any] = {"dtype": "i1", "scale_factor": 0.5, "add_offset": 10.0, "_FillValue": -128}
+STORED: dict[str, tuple[Any, dict[str, Any], list[Any], list[Any]]] = {  # values, encoding, values that fit, and those that do not
+    "integers": (
+        np.array([1, 2], "i1"),
+        {},
+        [[5, -6], [3.0, -4.0], np.array([7, 8], "u2")],
+        [[1.7, 2.0], [1000, 1], [np.nan, 2.5]],
+    ),
+    "unsigned": (np.array([1, 2], "u8"), {}, [np.array([2**64 - 1, 0], "u8")], [[-1, 1], [2.0**64, 1.0], [np.inf, 1.0]]),
+    "masked": (np.array([1.0, np.nan]), {"dtype": "i1", "_FillValue": -1}, [[np.nan, 4.0]], [[1.5, 2.0], [128.0, 1.0]]),
+    "packed": (np.array([10.5, np.nan]), PACKED, [[10.26, np.nan], [73.5, -53.5]], [[74.0, 1.0], [-60.0, 1.0], [np.inf, 1.0]]),
+    "short floats": (np.array([1, 2], "f4"), {}, [[np.nan, 1e38], [np.inf, 1.5]], [[1e300, 1.0]]),
+    "text": (np.array(["ab", "cd"]), {}, [["x", "yz"]], [["looooong", "x"]]),
+}
+
+
+@pytest.mark.parametrize("blocks", [None, {}], ids=["memory", "dask"])
+@pytest.mark.parametrize("how", ["append", "region", "again"])
+@pytest.mark.parametrize("name", STORED)
+def test_values_that_the_stored_type_cannot_hold_are_refused(tmp_path: Path, name: str, how: str, blocks: Any) -> None:
+    values, encoding, fitting, others = STORED[name]
+    options = {"append": {"append_dim": "t"}, "region": {"region": {"t": slice(0, 2)}}, "again": {"mode": "a"}}[how]
+
+    def of(values: Any) -> Any:
+        ds = xr.Dataset({"v": ("t", np.asarray(values))})
+        return ds if blocks is None else ds.chunk(blocks)
+
+    of(values).zarrant.to_zarr(tmp_path / "d", encoding={"v": encoding})
+    before = by_zarr(tmp_path / "d").v.load()
+    for other in others:
+        with pytest.raises(DataTypeError):
+            of(other).zarrant.to_zarr(tmp_path / "d", **options)
+        if blocks is None:
+            xr.testing.assert_identical(by_zarr(tmp_path / "d").v.load(), before)
+    for fits in fitting:
+        of(fits).zarrant.to_zarr(tmp_path / "d", **options)
+        got = by_zarr(tmp_path / "d").v.load()
+        assert got.encoding["dtype"] == before.encoding["dtype"]
+        last = np.asarray(got[-2:] if how == "append" else got[:2])
+        if values.dtype.kind in "US":
+            assert last.tolist() == fits
+        elif name == "unsigned":
+            assert last.tolist() == list(fits)
+        else:
+            np.testing.assert_allclose(last.astype("f8"), np.asarray(fits, "f8"), atol=0.25 if name == "packed" else 0, rtol=1e-6)
+
+
 WRITER = """
 import sys
 import numpy as np, xarray as xr

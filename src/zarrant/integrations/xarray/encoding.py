@@ -8,6 +8,7 @@ the stored one is; where xarray cannot do so, as times that fall between the uni
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -66,8 +67,11 @@ def encoded_like(variable: Any, array: Array[Any]) -> Any:
     stored = variable_of(array, zarr_format == 2)
     decoded = conventions.decode_cf_variable(array.name, stored)
     same = variable.copy(deep=False)
-    same.encoding = decoded.encoding
-    result = encoded(same, array.name, zarr_format)
+    same.encoding = _without_cast(decoded.encoding, array.dtype)
+    try:
+        result = encoded(same, array.name, zarr_format)
+    except OverflowError as error:
+        raise DataTypeError("values that the stored encoding cannot hold", path=array.path, got=str(error)) from error
     for attribute in DECODED_BY:
         wanted, got = stored.attrs.get(attribute), result.attrs.get(attribute)
         if attribute in decoded.encoding and wanted is not None and not _equal(wanted, got):
@@ -79,7 +83,33 @@ def encoded_like(variable: Any, array: Array[Any]) -> Any:
                 got=got,
                 hint=f"Store {array.name!r} with an encoding that holds all values, as finer units",
             )
+    if array.dtype.kind in "iu" and result.dtype.kind == "f":
+        rounds = "scale_factor" in decoded.encoding or "add_offset" in decoded.encoding
+        cast = partial(_as_integers, dtype=array.dtype, rounds=rounds, path=array.path)
+        result.data = cast(result.values) if result.chunks is None else result.data.map_blocks(cast, dtype=array.dtype)
     return result
+
+
+def _without_cast(encoding: Mapping[str, Any], dtype: np.dtype[Any]) -> dict[str, Any]:
+    """An encoding with which xarray does not cast to the stored type, as it does not look whether that has the values."""
+    found = dict(encoding)
+    if "units" in found or "_Unsigned" in found:
+        return found  # times are looked at by xarray; unsigned integers are meant to wrap
+    if dtype.kind in "iuUS":
+        found.pop("dtype", None)
+    elif dtype.kind in "fc":
+        found["dtype"] = np.result_type(dtype, np.float64)
+    return found
+
+
+def _as_integers(values: Any, dtype: np.dtype[Any], rounds: bool, path: str) -> Any:
+    """Floating-point values as integers; DataTypeError where they have no such value, or (without `rounds`) not exactly."""
+    whole, limits = np.around(values), np.iinfo(dtype)
+    fits = (whole >= limits.min) & (whole < float(limits.max) + 1) & (rounds | (whole == values))
+    if not fits.all():
+        expected = f"{dtype}: {limits.min}..{limits.max}"
+        raise DataTypeError("a value that the stored encoding cannot hold", path=path, expected=expected, got=values[~fits][0])
+    return whole.astype(dtype)
 
 
 def _equal(a: Any, b: Any) -> bool:
