@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import zarrant
-from zarrant.errors import BoundsError, CapabilityError, OptionError
+from zarrant.errors import BoundsError, CapabilityError, OptionError, PartialFailure
 from zarrant.stores.wrappers import ReadOnly, WriteOnly
 
 LAYOUTS = [{"chunks": (4, 3)}, {"chunks": (2, 3), "shards": (4, 6)}, {"chunks": (4, 3), "order": "F"}]
@@ -249,3 +249,57 @@ def test_indexing_of_the_async_twin(numbers: Any) -> None:
             await a.getitem(0, index="fancy")
 
     asyncio.run(main())
+
+
+SCALARS = {"float64": 2.5, "string": "ab", "bytes": b"ab", "int2": 1, "datetime64[s]": np.datetime64(7, "s"), "U3": "abc"}
+
+
+@pytest.mark.parametrize("name", SCALARS)
+def test_the_function_of_an_update_gets_an_array_also_without_dimensions(name: str) -> None:
+    array = zarrant.create_array({}, shape=(), dtype=name)
+    value = SCALARS[name]
+
+    def set_in_place(part: Any) -> Any:
+        assert isinstance(part, np.ndarray) and part.shape == ()
+        part[...] = value
+        return part
+
+    array.update(..., set_in_place)
+    assert array[()] == value
+    array.update((), lambda part: part)
+    assert array[()] == value
+
+    async def awaited() -> Any:
+        there = zarrant.AsyncArray(array._context, array.metadata)
+        await there.update(..., set_in_place)
+        return await there.getitem(())
+
+    assert asyncio.run(awaited()) == value
+
+
+REFUSING: dict[str, Any] = {
+    "cast": {"name": "cast_value", "configuration": {"data_type": "int8"}},
+    "offset": {"name": "scale_offset", "configuration": {"offset": 0, "scale": 1e300}},
+}
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize("shards", [None, 4])
+@pytest.mark.parametrize("filters", REFUSING)
+def test_a_value_that_a_codec_refuses_costs_its_chunk_alone(filters: str, shards: int | None, concurrency: int) -> None:
+    array: Any = zarrant.create_array(
+        {}, data=np.zeros(200), chunks=2, shards=shards, filters=[REFUSING[filters]], config={"concurrency": concurrency}
+    )
+    values = np.full(200, 1.0 if filters == "cast" else 1e-3)
+    values[6] = 1e9
+    size = shards or 2
+    for write in (lambda: array.__setitem__(..., values), lambda: array.store_chunks(np.s_[0 : 200 // size], values)):
+        array[...] = np.zeros(200)
+        with pytest.raises(PartialFailure) as caught:
+            write()
+        assert set(caught.value.failed) == {(6 // size,)}
+        assert len(caught.value.stored) == 200 // size - 1
+        assert "1000000000" in str(caught.value)
+        expected = values.copy()
+        expected[6 // size * size :][:size] = 0
+        np.testing.assert_allclose(array[...], expected)

@@ -12,6 +12,7 @@ import pytest
 import zarrant
 from zarrant.errors import DataTypeError, MetadataError, NodeExistsError, OptionError, ShapeError, ZarrantError
 from zarrant.stores.wrappers import WriteOnly
+from zarrant.testkit import CasStore
 
 
 def test_data_gives_shape_and_type() -> None:
@@ -162,3 +163,34 @@ def test_what_differs_from_the_array_that_is_there_is_named(
         create(tmp_path, name="g", **same, if_exists="match")
     with pytest.raises(NodeExistsError, match="array cannot hold"):
         create(tmp_path, name="a/b", **same, if_exists="match")
+
+
+CAST: dict[str, Any] = {"name": "cast_value", "configuration": {"data_type": "int8"}}
+OVERWRITES: dict[str, Any] = {
+    "create": lambda place, **given: zarrant.create_array(place, overwrite=True, **given),
+    "if exists": lambda place, **given: zarrant.create_array(place, if_exists="overwrite", **given),
+    "open": lambda place, **given: zarrant.open_array(place, mode="w", **given),
+    "save": lambda place, data, **given: zarrant.save(place, data, overwrite=True, **given),
+    "async": lambda place, **given: asyncio.run(zarrant.create_array_async(place, overwrite=True, **given)),
+}
+
+
+@pytest.mark.parametrize("how", OVERWRITES)
+@pytest.mark.parametrize("shards", [None, 4])
+@pytest.mark.parametrize("place", ["files", "memory", "compare-and-swap"])
+def test_what_a_codec_refuses_replaces_nothing(tmp_path: Path, place: str, shards: int | None, how: str) -> None:
+    makers: dict[str, Any] = {
+        "files": lambda: tmp_path / "a",
+        "memory": zarrant.MemoryStore,
+        "compare-and-swap": lambda: CasStore(tmp_path),
+    }
+    store = makers[place]()
+    zarrant.save(store, np.arange(5))
+    values = np.zeros(9)
+    values[7] = 1e9
+    with pytest.raises(ZarrantError, match="1000000000"):
+        OVERWRITES[how](store, data=values, chunks=2, shards=shards, filters=[CAST])
+    assert zarrant.load(store).tolist() == [0, 1, 2, 3, 4]
+    values[7] = 7
+    OVERWRITES[how](store, data=values, chunks=2, shards=shards, filters=[CAST])
+    assert zarrant.load(store).tolist() == values.tolist()

@@ -66,7 +66,10 @@ def _apply(array: BoundArray, chunk: Shape, region: ArraySubset, fn: Function, s
     current = array.empty(around.shape)
     selections = box_region(around).split(chunk_alone(shape), bounds)
     yield from prepared.read(OneChunk(0, source), selections, 0, 1, current)
-    within = ArraySubset(subtract(local.start, around.start), local.shape).slices
+    within: tuple[Any, ...] = (
+        *ArraySubset(subtract(local.start, around.start), local.shape).slices,
+        ...,
+    )  # an array also without dimensions
     current[within] = broadcast(_new_values(array, fn, current[within].copy()), local.shape)
     encoded = yield from prepared.write(OneChunk(0, source), selections, 0, 1, current)
     parts = encoded.only()

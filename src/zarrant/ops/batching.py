@@ -94,6 +94,17 @@ def write_selections(array: BoundArray, selections: ChunkSelections, values: Arr
     yield from within_budget(array, selections, values.size, batches)
 
 
+def check_encodable(array: BoundArray, selections: ChunkSelections, values: Array) -> Op[None]:
+    """Encode what `write_selections` would store, and drop it: the same errors, before anything is changed."""
+
+    def check(lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+        yield from encode(array, selections, values, lo, hi)
+        return [None] * (hi - lo)
+
+    rows = ((row, row + 1) for row in range(selections.n))
+    yield from within_budget(array, selections, values.size, run_batches(array, selections.index, rows, check))
+
+
 def _ranges(array: BoundArray, chunks: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Ranges of rows that are stored with one request each."""
     for shape, first, last in equal_shapes(array, chunks):
@@ -110,8 +121,24 @@ def write_batch(array: BoundArray, selections: ChunkSelections, values: Values, 
         return (yield from _put(array, (yield from encode(array, selections, values, lo, hi)), selections, lo))
     step, cost, _, _ = batch_size(array, array.chunk_shape(chunk_of(selections, lo)))
     parts = (encode(array, selections, values, at, min(at + step, hi)) for at in range(lo, hi, step))
-    items = yield from gather(parts, cost)
+    try:
+        items = yield from gather(parts, cost)
+    except ZarrantError:
+        return (yield from _write_each(array, selections, values, lo, hi))
     return (yield from _put(array, [item for each in items for item in each], selections, lo))
+
+
+def _write_each(array: BoundArray, selections: ChunkSelections, values: Values, lo: int, hi: int) -> Op[list[Outcome[Any]]]:
+    """The same one by one, where some cannot be encoded: the others are stored, and it is known which they are."""
+    outcomes: list[Outcome[Any]] = []
+    for row in range(lo, hi):
+        try:
+            items = yield from encode(array, selections, values, row, row + 1)
+        except ZarrantError as error:
+            outcomes.append(error)
+        else:
+            outcomes += yield from _put(array, items, selections, row)
+    return outcomes
 
 
 def _look_ahead(array: BoundArray, chunk_shape: Shape, n: int) -> Op[None]:

@@ -10,16 +10,19 @@ their own data; what he has sent and comes later is refused, as that of any lost
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 from zarrant.errors import ConflictError, NodeExistsError, NodeNotFoundError
+from zarrant.geometry.box import ArraySubset
+from zarrant.geometry.region import box_region
 from zarrant.metadata.turn import MAX_SECONDS, Turn
-from zarrant.metadata.v3 import ArrayMetadata, NodeMetadata
+from zarrant.metadata.v3 import ArrayMetadata, Named, NodeMetadata
 from zarrant.ops import ingest, turns, update
 from zarrant.ops import node as node_ops
+from zarrant.ops.batching import check_encodable
 from zarrant.ops.bound_array import BoundArray, OwnTurn
 from zarrant.ops.casting import as_source, broadcast
 from zarrant.ops.current import is_same_array
@@ -44,7 +47,7 @@ def create_array(
     """
     # Wrong data are refused before there is an array.
     replaces = overwrite and not (listing and ingest.is_lazy(data) and (yield from _is_free(array)))
-    fill = None if data is None else _filling(array, data, replaces)
+    fill = None if data is None else (yield from _filling(array, data, replaces))
     if array.options.turns and not overwrite and array.shape:  # safety: created in a turn
         op = _create_in_turn(array, fill, match, listing, within, top)
         return (yield from _compared(op, array) if match else op)
@@ -88,14 +91,30 @@ def _is_chunk(array: BoundArray, key: str) -> bool:
     return array.key_encoding.parse(key, len(array.shape)) is not None
 
 
-def _filling(array: BoundArray, data: Any, replaces: bool) -> Callable[[BoundArray], Op[None]]:
+def _filling(array: BoundArray, data: Any, replaces: bool) -> Op[Callable[[BoundArray], Op[None]]]:
     """The operation that stores data in a new array, given that."""
     # Safety: what is overwritten may be what the data are read from, so those are in memory before anything is erased.
     if ingest.is_lazy(data) and not replaces:
         ingest.check_lazy(array, data)
         return lambda new: ingest.store_lazy(new, data)
     values = broadcast(as_source(array, data), array.shape)
+    if replaces and values.size and _may_refuse(array.metadata.codecs):
+        whole = box_region(ArraySubset.full(array.shape)).split(array.grid, array.shape)
+        yield from check_encodable(array, whole, values)
     return lambda new: update.store_new_array(new, values)
+
+
+SURE = frozenset(
+    ["bytes", "transpose", "reshape", "bitround", "vlen-utf8", "vlen-bytes", "zstd", "gzip", "blosc", "crc32c", "sharding_indexed"]
+)
+"""Codecs that encode every value of their data type."""
+
+
+def _may_refuse(codecs: Iterable[Any]) -> bool:
+    """Whether one of some codecs, also within shards, may find a value that it cannot encode."""
+    named = [Named.parse(codec, "$.codecs") if not isinstance(codec, Named) else codec for codec in codecs]
+    inner = [cast("Iterable[Any]", codec.configuration.get("codecs", ())) for codec in named if codec.name == "sharding_indexed"]
+    return any(codec.name not in SURE for codec in named) or any(map(_may_refuse, inner))
 
 
 # Without locks ----------------------------------------------------------------------------------------------------------
