@@ -449,19 +449,23 @@ class Array(ArrayProperties[S]):
         """
         return self._context.run(fresh(self._handle, read.retrieve_array_subset, subset, out), READ)
 
-    def retrieve_array_subsets(self: Array[Readable], subsets: Iterable[Any]) -> list[Values]:
+    def retrieve_array_subsets(self: Array[Readable], subsets: Iterable[Any], *, out: Any = None) -> list[Values]:
         """Read many regions with one call: what they need of a stored object is asked for together, and decoded together.
 
         Over an object store this is much faster than many calls, and fewer requests.
 
         Args:
             subsets: regions, each as for `retrieve_array_subset`. They may overlap.
+            out: arrays to decode into, one for each region, as for `retrieve_array_subset`; or, for `n` regions of one shape,
+                one array of shape `(n, *shape)`, which is filled without a copy if it is C-contiguous.
 
         Returns:
-            An array of the caller's own for each region. Those of equal shape are views of one larger array.
+            An array of the caller's own for each region, or its part of `out`. Those of equal shape are views of one larger array.
 
         Raises:
             BoundsError: a region reaches beyond the array.
+            ShapeError: `out` has other shapes, or is for another number of regions.
+            DataTypeError: `out` has another data type.
             ChunkError: what is stored cannot be decoded.
             ChunkMissingError: a chunk is not stored, with the option `missing_chunks="error"`.
             PartialFailure: several chunks could not be read. It names them, with causes.
@@ -469,8 +473,12 @@ class Array(ArrayProperties[S]):
         >>> a = zarrant.create_array({}, data=np.arange(24).reshape(4, 6), chunks=(2, 3))
         >>> [part.tolist() for part in a.retrieve_array_subsets([np.s_[0, :2], np.s_[1:3, 2:4]])]
         [[[0, 1]], [[8, 9], [14, 15]]]
+        >>> batch = np.empty((2, 2, 2), a.dtype)
+        >>> _ = a.retrieve_array_subsets([np.s_[:2, :2], np.s_[1:3, 2:4]], out=batch)
+        >>> batch[1].tolist()
+        [[8, 9], [14, 15]]
         """
-        return self._context.run(fresh(self._handle, read.retrieve_array_subsets, list(subsets)), READ)
+        return self._context.run(fresh(self._handle, read.retrieve_array_subsets, list(subsets), out), READ)
 
     def retrieve_encoded_chunk(self: Array[Readable], chunk: Chunk) -> memoryview | None:
         """Read the stored bytes of one chunk, as they are; None where it is not stored.

@@ -129,9 +129,9 @@ class AsyncArray(ArrayProperties[S]):
         """See `Array.retrieve_array_subset`."""
         return await self._context.run_async(fresh(self._handle, read.retrieve_array_subset, subset, out), READ)
 
-    async def retrieve_array_subsets(self, subsets: Iterable[Any]) -> list[Values]:
+    async def retrieve_array_subsets(self, subsets: Iterable[Any], *, out: Any = None) -> list[Values]:
         """See `Array.retrieve_array_subsets`."""
-        return await self._context.run_async(fresh(self._handle, read.retrieve_array_subsets, list(subsets)), READ)
+        return await self._context.run_async(fresh(self._handle, read.retrieve_array_subsets, list(subsets), out), READ)
 
     async def retrieve_encoded_chunk(self, chunk: Chunk) -> memoryview | None:
         """See `Array.retrieve_encoded_chunk`."""

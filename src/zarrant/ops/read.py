@@ -20,7 +20,7 @@ from zarrant.codecs.pipeline.fixed_size import FixedSizePipeline
 from zarrant.codecs.pipeline.kept import nbytes_of, read_kept
 from zarrant.codecs.protocols import Prepared
 from zarrant.codecs.sharding.prepared import Shard
-from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, VersionChangedError, ZarrantError
+from zarrant.errors import CapabilityError, ChunkMissingError, PartialFailure, ShapeError, VersionChangedError, ZarrantError
 from zarrant.geometry.box import ArraySubset, Shape, as_subset, check_chunk_indices
 from zarrant.geometry.disjoint_boxes import DisjointBoxes
 from zarrant.geometry.grid import ChunkGrid, block_indices
@@ -82,23 +82,45 @@ def retrieve_array_subset(array: BoundArray, subset: Any, out: Array | None = No
     return result
 
 
-def retrieve_array_subsets(array: BoundArray, subsets: Sequence[Any]) -> Op[list[Array]]:
+def retrieve_array_subsets(
+    array: BoundArray, subsets: Sequence[Any], out: Array | Sequence[Array] | None = None
+) -> Op[list[Array]]:
     """The elements of many regions; each stored object is read once for all those of one shape."""
     regions = [as_subset(subset, array.shape) for subset in subsets]
+    given = None if out is None else _outputs(array, out, regions)
     if not array.shape:
         only = yield from retrieve_array_subset(array, ())
-        return [only.copy() for _ in regions]
+        return _copied([only] * len(regions), given or [array.empty(()) for _ in regions])
     by_shape: dict[Shape, list[int]] = {}
     for number, region in enumerate(regions):
         by_shape.setdefault(region.shape, []).append(number)
+    joined = out.flags.c_contiguous if isinstance(out, np.ndarray) and len(by_shape) == 1 else False
     results: dict[int, Array] = {}
     for shape, numbers in by_shape.items():
-        out = array.empty((len(numbers) * shape[0], *shape[1:]))
+        rows = (len(numbers) * shape[0], *shape[1:])
+        values = out.reshape(rows) if joined and isinstance(out, np.ndarray) else array.empty(rows)
         alike = [regions[number] for number in numbers]
-        if out.size and not (yield from _read_together(array, alike, out)):
-            yield from read_region(array, _boxes(array, alike), out, array.shape)
-        results.update(zip(numbers, out.reshape(len(numbers), *shape), strict=True))
-    return [results[number] for number in range(len(regions))]
+        if values.size and not (yield from _read_together(array, alike, values)):
+            yield from read_region(array, _boxes(array, alike), values, array.shape)
+        results.update(zip(numbers, values.reshape(len(numbers), *shape), strict=True))
+    found = [results[number] for number in range(len(regions))]
+    return found if given is None else given if joined else _copied(found, given)
+
+
+def _outputs(array: BoundArray, out: Array | Sequence[Array], regions: Sequence[ArraySubset]) -> list[Array]:
+    """Where each region goes: an array of its own, or its row of one array; ShapeError, DataTypeError before anything is read."""
+    if isinstance(out, np.ndarray) and out.ndim == 0:
+        raise ShapeError("`out` is one array", expected=f"{len(regions)} rows, one for each region", got=out.shape)
+    rows = [out[row, ...] for row in range(len(out))] if isinstance(out, np.ndarray) else list(out)
+    if len(rows) != len(regions):
+        raise ShapeError("`out` is not for these regions", expected=f"{len(regions)} arrays", got=len(rows))
+    return [output(array, row, region.shape) for row, region in zip(rows, regions, strict=True)]
+
+
+def _copied(values: Sequence[Array], out: Sequence[Array]) -> list[Array]:
+    for each, place in zip(values, out, strict=True):
+        place[...] = each
+    return list(out)
 
 
 def _read_together(array: BoundArray, regions: Sequence[ArraySubset], out: Array) -> Op[bool]:
