@@ -100,6 +100,15 @@ def test_a_bfloat16_array_and_an_array_without_dimensions(here: Path) -> None:
     assert not (here / "t.npy").exists()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", ["bytes", "string"])
+def test_what_has_no_length_is_no_npy_file(here: Path, dtype: str) -> None:
+    zarrant.create_array("s.zarr", shape=(2,), dtype=dtype)
+    with pytest.raises(DataTypeError, match="npy file cannot hold"):
+        copy("s.zarr", "t.npy")
+    assert not (here / "t.npy").exists()
+
+
 def test_an_empty_array(here: Path) -> None:
     zarrant.create_array("e.zarr", shape=(0, 4), dtype="int8", chunks=(2, 2))
     assert copy("e.zarr", "f.zarr")["target"]["shape"] == [0, 4]

@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import math
 import mmap
+import operator
 import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
-from zarrant.errors import DataTypeError
+from zarrant.errors import DataTypeError, ShapeError, shown
 
 MIN_KEPT_BLOCK_BYTES = 1 << 18
 """Smaller blocks are not kept: the allocator keeps them itself."""
@@ -107,7 +108,7 @@ _lent: list[npt.NDArray[np.uint8]] = []
 _parts: list[npt.NDArray[np.uint8]] = []
 
 
-def aligned_empty(shape: int | Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+def aligned_empty(shape: SupportsIndex | Sequence[SupportsIndex], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """A new array whose memory begins with a page, and whose last page holds nothing else. Its values mean nothing yet.
 
     With `direct_io` a store writes such an array (or whole blocks of it) to the disk without a copy: fill one with the bytes of
@@ -118,16 +119,26 @@ def aligned_empty(shape: int | Sequence[int], dtype: npt.DTypeLike) -> npt.NDArr
         dtype: any data type of NumPy but those that hold Python objects.
 
     Raises:
-        DataTypeError: the data type holds Python objects.
+        DataTypeError: the data type holds Python objects, or is none.
+        ShapeError: the shape has negative lengths, or what is no integer, or more bytes than an address can be.
 
     >>> a = aligned_empty((3, 5), "uint16")
     >>> a.shape, a.ctypes.data % 4096
     ((3, 5), 0)
     """
-    sides, kind = (shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype)
+    try:
+        kind = np.dtype(dtype)
+    except (TypeError, ValueError) as error:
+        raise DataTypeError("not a data type of NumPy", expected="a data type of plain bytes", got=shown(dtype)) from error
     if kind.hasobject:
         raise DataTypeError("Python objects cannot be written to a disk", expected="a data type of plain bytes", got=str(kind))
-    return np.ndarray(sides, kind, _page_of(_new(math.prod(sides) * kind.itemsize)))
+    try:
+        sides = tuple(map(operator.index, np.atleast_1d(np.asarray(shape, object)).tolist()))
+    except TypeError as error:
+        raise ShapeError("not a shape", expected="integers", got=shown(shape)) from error
+    if min(sides, default=0) < 0 or (nbytes := math.prod(sides) * kind.itemsize) > sys.maxsize:
+        raise ShapeError("not a shape that an array can have", expected="lengths of at least 0, that fit in memory", got=sides)
+    return np.ndarray(sides, kind, _page_of(_new(nbytes)))
 
 
 def lent(nbytes: int) -> npt.NDArray[np.uint8]:

@@ -112,7 +112,7 @@ def check_npy(path: str | os.PathLike[str], dtype: np.dtype[Any], overwrite: boo
     path = Path(path)
     if path.is_dir() or (path.exists() and not overwrite):
         raise _exists(path)
-    if np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) != dtype:
+    if dtype.hasobject or dtype.kind == "T" or np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) != dtype:
         raise DataTypeError("a .npy file cannot hold this data type", path=str(path), got=str(dtype))
 
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 import zarrant
 from zarrant.codecs import Crc32c, buffer_pool
 from zarrant.config import Config
-from zarrant.errors import ByteRangeError, CapabilityError, DataTypeError, LimitError, OptionError, StoreError
+from zarrant.errors import ByteRangeError, CapabilityError, DataTypeError, LimitError, OptionError, ShapeError, StoreError
 from zarrant.storage import ByteRange
 from zarrant.stores.local import direct_io
 from zarrant.stores.local.direct_io import BLOCK, block_of, runs_of, tried, windows_of
@@ -528,6 +528,17 @@ def test_aligned_arrays(shape: Any, dtype: Any) -> None:
     assert a.ctypes.data % BLOCK == 0 or a.size == 0
     b = zarrant.aligned_empty(shape, dtype)
     assert a.size == 0 or abs(a.ctypes.data - b.ctypes.data) >= -(-a.nbytes // BLOCK) * BLOCK
+
+
+@pytest.mark.parametrize("shape", [-1, (2, -3), (2.5,), 2.5, "ab", None, (None,), (2**60,), (2**40, 2**40)], ids=str)
+def test_what_is_no_shape_is_refused(shape: Any) -> None:
+    with pytest.raises(ShapeError):
+        zarrant.aligned_empty(shape, "float64")
+    with pytest.raises(DataTypeError, match="not a data type"):
+        zarrant.aligned_empty(4, "float65")
+    assert zarrant.aligned_empty(np.int64(5), "float64").shape == (5,)
+    assert zarrant.aligned_empty([np.int64(5), 2], "float64").shape == (5, 2)
+    assert zarrant.aligned_empty(np.array([5, 2]), "float64").shape == (5, 2)  # type: ignore[arg-type]
 
 
 def test_arrays_of_python_objects_are_refused() -> None:
