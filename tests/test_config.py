@@ -29,11 +29,14 @@ def test_defaults_and_their_sources(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "given", "value"),
     [
-        ("concurrency", "auto", 0), ("concurrency", "3", 3), ("concurrency", 8, 8),
-        ("memory_limit", "1.5 KiB", 1536), ("memory_limit", "10MB", 10**7), ("memory_limit", "7", 7), ("memory_limit", "auto", 0),
+        ("concurrency", "auto", "auto"), ("concurrency", "3", 3), ("concurrency", 8, 8),
+        ("memory_limit", "1.5 KiB", 1536), ("memory_limit", "10MB", 10**7),
+        ("memory_limit", "9007199254740993", 9007199254740993),
+        ("memory_limit", 1, 1), ("memory_limit", "7", 7),
+        ("memory_limit", "auto", "auto"),
         ("write_empty_chunks", "yes", True), ("write_empty_chunks", "0", False), ("validate_checksums", False, False),
         ("dead_limit", "0.25", 0.25), ("lock_timeout", 5, 5.0), ("subchunk_order", "morton", "morton"), ("locking", "none", "none"),
-        ("cache", "2 MiB", 2 << 20), ("cache", 0, 0), ("coalesce_gap", "auto", None), ("coalesce_gap", "0", 0),
+        ("cache", "2 MiB", 2 << 20), ("cache", 0, 0), ("coalesce_gap", "auto", "auto"), ("coalesce_gap", "0", 0),
     ],
 )  # fmt: skip
 def test_values(name: str, given: object, value: object) -> None:
@@ -43,6 +46,9 @@ def test_values(name: str, given: object, value: object) -> None:
 @pytest.mark.parametrize(
     ("name", "given"),
     [
+        ("concurrency", 0), ("concurrency", "0"), ("concurrency", ""), ("concurrency", "²"), ("concurrency", None),
+        ("memory_limit", 0), ("memory_limit", "0"), ("memory_limit", "0 MiB"), ("memory_limit", "0.5"), ("memory_limit", False),
+        ("memory_limit", "9" * 400 + " GiB"), ("cache", "9" * 400), ("lock_timeout", True), ("lock_timeout", 10**400),
         ("concurrency", -1), ("concurrency", 1.5), ("concurrency", True), ("concurrency", "many"), ("memory_limit", "2 apples"),
         ("memory_limit", -5), ("memory_limit", None), ("write_empty_chunks", 1), ("write_empty_chunks", "maybe"),
         ("dead_limit", 1.1),
@@ -62,6 +68,24 @@ def test_a_wrong_variable_is_an_error_not_a_default() -> None:
     with pytest.raises(OptionError) as caught:
         Defaults({"ZARRANT_DEAD_LIMIT": "half"}).config  # noqa: B018
     assert caught.value.field == "dead_limit"
+
+
+@pytest.mark.parametrize("name", ["CONCURRENCY", "MEMORY_LIMIT"])
+def test_no_operation_and_no_memory_cannot_be_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"ZARRANT_{name}", "0")
+    with pytest.raises(OptionError, match="at least 1"):
+        zarrant.create_array({}, shape=(2,), dtype="int8")
+
+
+@pytest.mark.parametrize("name", ["concurrency", "memory_limit", "coalesce_gap"])
+def test_what_is_chosen_for_the_user_is_shown_as_auto(name: str) -> None:
+    assert Defaults({}).sources[name] == ("auto", "default")
+    assert next(line for line in repr(Defaults({})).splitlines() if line.startswith(name)).split() == [name, "'auto'", "default"]
+    a = zarrant.create_array({}, shape=(2,), dtype="int8", config={name: "auto"})
+    assert getattr(a.config, name) == "auto" and f"{name}='auto'" in repr(a.config)
+    assert a.with_config(**{name: getattr(a.config, name)}).config == a.config
+    a[...] = 3
+    assert a[...].tolist() == [3, 3]
 
 
 def test_configs_are_values() -> None:
@@ -86,7 +110,7 @@ def test_a_misspelt_variable_is_an_error() -> None:
 
 
 def test_the_environment_is_read_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Defaults().config.concurrency == 0
+    assert Defaults().config.concurrency == "auto"
     monkeypatch.setenv("ZARRANT_CONCURRENCY", "7")
     assert Defaults().config.concurrency == 7
     monkeypatch.setenv("ZARRANT_NOTHING", "7")

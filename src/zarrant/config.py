@@ -7,13 +7,18 @@ only.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 from zarrant.errors import FrozenAttributeError, OptionError, did_you_mean
+
+Auto: TypeAlias = Literal["auto"]
+AUTO: Auto = "auto"
+"""What an option is that Zarrant chooses a number for, as the machine and the store are."""
 
 UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
@@ -40,10 +45,10 @@ class ConfigOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Options of a handle; see `docs/options.md`. `concurrency` 0, `memory_limit` 0 and `coalesce_gap` None stand for "auto"."""
+    """Options of a handle; see `docs/options.md`."""
 
-    concurrency: int = 0
-    memory_limit: int = 0
+    concurrency: int | Auto = AUTO
+    memory_limit: int | Auto = AUTO
     write_empty_chunks: bool = False
     shard_updates: str = "append"
     dead_limit: float = 0.5
@@ -56,7 +61,7 @@ class Config:
     validate_checksums: bool = True
     missing_chunks: str = "fill"
     cache: int = 0
-    coalesce_gap: int | None = None
+    coalesce_gap: int | Auto = AUTO
 
     def with_options(self, **options: Unpack[ConfigOptions]) -> Config:
         """A copy with some options changed; OptionError for a name or a value that is not understood."""
@@ -81,31 +86,50 @@ MAX_MADE = 256
 """Configs that are remembered by what they were made of: to check two options takes 6 µs."""
 
 
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, str) and value.isdigit():
+def given(value: int | Auto) -> int | None:
+    """The number that an option says; None for "auto".
+
+    >>> given(4), given("auto")
+    (4, None)
+    """
+    return None if isinstance(value, str) else value
+
+
+def _count(name: str, value: Any) -> int | Auto:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
         value = int(value)
-    if value == "auto":
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _wrong(name, 'a number, or "auto"', value)
+    if isinstance(value, str) and value == AUTO:
+        return AUTO
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise _wrong(name, 'a number of at least 1, or "auto"', value)
     return value
 
 
-def _size(name: str, value: Any) -> int:
-    return 0 if value == "auto" else _bytes(name, value, ' or "auto"')
+def _size(least: int) -> Callable[[str, Any], int | Auto]:
+    def check(name: str, value: Any) -> int | Auto:
+        return AUTO if isinstance(value, str) and value == AUTO else _bytes(name, value, least, ' or "auto"')
+
+    return check
 
 
-def _bytes(name: str, value: Any, more: str = "") -> int:
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*", value) if isinstance(value, str) else None
-    if match is not None and match[2].lower() in UNITS:
-        value = int(float(match[1]) * UNITS[match[2].lower()])
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _wrong(name, f'bytes or "2 GiB"{more}', value)
-    return value
+def _bytes(name: str, value: Any, least: int = 0, more: str = "") -> int:
+    size = size_in_words(value) if isinstance(value, str) else value
+    if isinstance(size, bool) or not isinstance(size, int) or size < least:
+        raise _wrong(name, f'bytes or "2 GiB"{more}' + (f", and at least {least}" if least else ""), value)
+    return size
 
 
-def _gap(name: str, value: Any) -> int | None:
-    return None if value == "auto" else _bytes(name, value, ' or "auto"')
+def size_in_words(value: str) -> int | None:
+    """The bytes of a number and a unit, exactly; None for what is not a size.
+
+    >>> size_in_words("1.5 KiB"), size_in_words("2 apples")
+    (1536, None)
+    """
+    match = re.fullmatch(r"\s*([0-9]{1,18})(?:\.([0-9]{1,18}))?\s*([a-zA-Z]*)\s*", value)
+    if match is None or match[3].lower() not in UNITS:
+        return None
+    part = match[2] or ""
+    return int(int(match[1] + part) * UNITS[match[3].lower()] // 10 ** len(part))
 
 
 def _boolean(name: str, value: Any) -> bool:
@@ -120,8 +144,8 @@ def _boolean(name: str, value: Any) -> bool:
 def _number(low: float, high: float) -> Callable[[str, Any], float]:
     def check(name: str, value: Any) -> float:
         try:
-            number = float(value)
-        except (TypeError, ValueError):
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
             raise _wrong(name, f"a number in {low}..{high}", value) from None
         if not low <= number <= high:
             raise _wrong(name, f"a number in {low}..{high}", value)
@@ -141,7 +165,7 @@ def _choice(*choices: str) -> Callable[[str, Any], str]:
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "concurrency": _count,
-    "memory_limit": _size,
+    "memory_limit": _size(least=1),
     "write_empty_chunks": _boolean,
     "shard_updates": _choice("append", "repack"),
     "dead_limit": _number(0, 1),
@@ -154,7 +178,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "validate_checksums": _boolean,
     "missing_chunks": _choice("fill", "error"),
     "cache": _bytes,
-    "coalesce_gap": _gap,
+    "coalesce_gap": _size(least=0),
 }
 
 

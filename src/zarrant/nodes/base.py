@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, Unpack, cas
 from uuid import uuid4
 
 from zarrant.codecs.protocols import CodecOptions
-from zarrant.config import Config, ConfigOptions
+from zarrant.config import Config, ConfigOptions, given
 from zarrant.errors import CapabilityError, FrozenAttributeError, ZarrantError, ZarrantWarning, did_you_mean
 from zarrant.metadata.node import dump
 from zarrant.metadata.v3 import NodeMetadata
@@ -169,7 +169,7 @@ class NodeContext:
             self.able.erase_if,
             config.lock_timeout,
             self.cache,
-            0 if self.able.coalesces else self.config.coalesce_gap or 0,
+            0 if self.able.coalesces else given(self.config.coalesce_gap) or 0,
         )
 
     @cached_property
@@ -196,7 +196,7 @@ class NodeContext:
 
     @property
     def _memory(self) -> int:
-        return self.config.memory_limit or available_memory() // 4
+        return given(self.config.memory_limit) or available_memory() // 4
 
     def environment_of_plans(self) -> Environment:
         """What a plan of reads and writes (`ops.explain`) must know of the store and of the options."""
@@ -239,15 +239,15 @@ class NodeContext:
     def threads(self) -> int:
         """How many chunks an operation has in flight together."""
         waits = DIRECT_REQUESTS if self.able.direct_io else self.able.requests_in_flight
-        return self.config.concurrency or max(available_cpus(), waits)
+        return given(self.config.concurrency) or max(available_cpus(), waits)
 
     def _execution_context(self, needs: tuple[str, ...]) -> ExecutionContext:
-        listing = needs in (LIST, MEMBERS) and not self.config.concurrency
+        listing = needs in (LIST, MEMBERS) and given(self.config.concurrency) is None
         if not listing and (usual := self._contexts.get((USUAL, True))) is not None:
             return usual
         threads = max(LISTING_THREADS, self.threads) if listing else self.threads
         pool = shared_pool(threads, self._memory)
-        store, gap = self.store, self.config.coalesce_gap
+        store, gap = self.store, given(self.config.coalesce_gap)
         if self.able.coalesces and gap is not None:
             store = as_store(store.with_coalesce_gap(gap))
         made = ExecutionContext(store, pool, threads, executor=self.executor, can=self.able, waits=not self.in_lock)
@@ -284,9 +284,9 @@ class NodeContext:
                 await self._require_swaps_async()
             context = self._execution_context(needs)
             if needs == READ and is_local(self.store):
-                context = context._replace(loop_threads=self.config.concurrency or self._local_read_threads)
+                context = context._replace(loop_threads=given(self.config.concurrency) or self._local_read_threads)
             if self.able.awaits:
-                context = context._replace(concurrency=self.config.concurrency or max(context.concurrency, AWAITED_REQUESTS))
+                context = context._replace(concurrency=given(self.config.concurrency) or max(context.concurrency, AWAITED_REQUESTS))
             self._contexts[needs, False] = context
         try:
             return await perform_async(op, context, brief, together)

@@ -7,6 +7,7 @@ import warnings
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from zarrant.config import given
 from zarrant.errors import CapabilityError, ZarrantWarning
 from zarrant.nodes.array_properties import ArrayProperties, handle_of
 from zarrant.nodes.base import GROW, UPDATE, Frozen, context_of
@@ -40,7 +41,7 @@ class BufferProperties(Frozen):
     @property
     def memory_limit(self) -> int:
         """Bytes that are used at most: for values in memory, and for the copies of them that storing needs."""
-        return self._context.config.memory_limit or available_memory() // 4
+        return given(self._context.config.memory_limit) or available_memory() // 4
 
     @property
     def closed(self) -> bool:

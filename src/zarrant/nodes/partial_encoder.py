@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, ExitStack
 from types import TracebackType
 from typing import Any
 
+from zarrant.config import given
 from zarrant.errors import OptionError
 from zarrant.nodes.array_properties import ArrayProperties, handle_of
 from zarrant.nodes.base import UPDATE, Frozen, NodeContext, context_of
@@ -188,7 +189,7 @@ class AsyncPartialEncoder(EncoderProperties):
 
 def encoder_of(array: ArrayProperties[Any], chunk: Sequence[int]) -> Encoder:
     """The operations of an encoder for one chunk of an array, in the memory that its options allow."""
-    return Encoder(handle_of(array).array, chunk, context_of(array).config.memory_limit or available_memory() // 4)
+    return Encoder(handle_of(array).array, chunk, given(context_of(array).config.memory_limit) or available_memory() // 4)
 
 
 def _not_twice(encoder: EncoderProperties) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from zarrant.codecs import Blosc, Gzip, Zstd
-from zarrant.config import UNITS
+from zarrant.config import size_in_words
 from zarrant.dtypes.fixed import from_numpy
 from zarrant.errors import MetadataError, OptionError
 
@@ -58,10 +58,9 @@ def size(text: str, option: str) -> int:
     >>> size("512MiB", "size")
     536870912
     """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*", text)
-    if match is None or match[2].lower() not in UNITS:
+    if (found := size_in_words(text)) is None:
         raise OptionError("not a size", field=option, expected="a number and a unit, as in 512MiB", got=repr(text))
-    return int(float(match[1]) * UNITS[match[2].lower()])
+    return found
 
 
 def compressors(text: str) -> list[Any]:
