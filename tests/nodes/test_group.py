@@ -5,12 +5,14 @@ import copy
 import json
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import zarrant
 from zarrant.errors import (
+    CapabilityError,
     FrozenAttributeError,
     MetadataError,
     NodeExistsError,
@@ -22,6 +24,7 @@ from zarrant.errors import (
 )
 from zarrant.metadata.v3 import dump
 from zarrant.nodes.unreadable import UnreadableNode
+from zarrant.stores.wrappers import ReadOnly
 
 
 @pytest.fixture(params=["memory", "files"])
@@ -179,6 +182,47 @@ def test_what_others_name_against_the_rules_is_opened_and_deleted(group: Any) ->
     assert group[name] == group.members()[name] == zarrant.open_array(group.store, name=name)
     del group[name]
     assert name not in group
+
+
+NEW = {"shape": 3, "dtype": "int8"}
+WAYS: dict[str, Callable[[Any, Any], Any]] = {
+    "a group below a group": lambda g, store: g.require_group("x"),
+    "an array below a group": lambda g, store: g.require_array("x", **NEW),
+    "a group": lambda g, store: zarrant.require_group(store, name="x"),
+    "an array": lambda g, store: zarrant.require_array(store, name="x", **NEW),
+    "a group opened or made": lambda g, store: zarrant.open_group(store, name="x"),
+    "an array opened or made": lambda g, store: zarrant.open_array(store, name="x", **NEW),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_required_where_nothing_may_be_written_says_so_as_creating_it_does(group: Any, way: str) -> None:
+    store = ReadOnly(group.store)
+    reader = zarrant.open_group(store, mode="r+")
+    with pytest.raises(CapabilityError) as expected:
+        reader.create_group("x")
+    with pytest.raises(CapabilityError, match="opened for reading only") as caught:
+        WAYS[way](reader, store)
+    for name in ("message", "store", "expected", "got", "hint"):
+        assert getattr(caught.value, name) == getattr(expected.value, name)
+
+
+def test_what_is_required_from_an_event_loop_where_nothing_may_be_written(group: Any) -> None:
+    store = ReadOnly(group.store)
+
+    async def main() -> None:
+        reader = await zarrant.open_group_async(store, mode="r")
+        for call in (
+            lambda: reader.require_group("x"),
+            lambda: reader.require_array("x", **NEW),
+            lambda: zarrant.open_group_async(store, name="x"),
+            lambda: zarrant.open_array_async(store, name="x", **NEW),
+        ):
+            with pytest.raises(CapabilityError, match="opened for reading only"):
+                await call()
+        assert (await reader.require_group("images")).path == "images"
+
+    asyncio.run(main())
 
 
 def test_the_summary_says_what_is_there(group: Any) -> None:

@@ -422,6 +422,15 @@ class PendingNode(NamedTuple):
     bound: tuple[BoundArray, ...] = ()
     """The array that is made, where its metadata are bound already: handles of arrays take it after the metadata."""
 
+    def where_none_is(self) -> Op[NodeMetadata]:
+        """The operation, for one that opens what is there and needs no more than to read: asked for where nothing is there.
+
+        CapabilityError for a store that cannot be written to, in the words that making a node has for it.
+        """
+        able = self.context.able
+        self.context.require(WRITE, able.loop_calls if able.loop_calls.put else able.sync_calls)
+        return self.op
+
     def run(self, handle: Callable[..., H]) -> H:
         """Perform it and open the handle."""
         return handle(self.context, self.context.run(self.op, self.needs), *self.bound)

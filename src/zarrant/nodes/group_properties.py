@@ -103,14 +103,14 @@ def member_handle(group: GroupProperties[Any], child: Child, handle: Callable[[N
 def array_required(context: NodeContext, options: Mapping[str, Any], within: str | None = None) -> PendingNode:
     """The array that is there, or else a new one; OptionError for an unknown option in either case."""
     refuse_unknown(options, ArrayOptions.__annotations__)
-    create = lambda: array_creation(context, {**options, "if_exists": "match"}, within).op  # noqa: E731
+    create = lambda: array_creation(context, {**options, "if_exists": "match"}, within).where_none_is()  # noqa: E731
     return PendingNode(context, node_ops.open_node(context.path, ArrayMetadata, create), READ)
 
 
 def group_required(context: NodeContext, options: Mapping[str, Any], within: str | None = None) -> PendingNode:
     """The group that is there, or else a new one; see `array_required`."""
     refuse_unknown(options, GroupLayout.__annotations__)
-    create = lambda: group_creation(context, {**options, "if_exists": "match"}, within).op  # noqa: E731
+    create = lambda: group_creation(context, {**options, "if_exists": "match"}, within).where_none_is()  # noqa: E731
     return PendingNode(context, node_ops.open_node(context.path, GroupMetadata, create), READ)
 
 

@@ -364,7 +364,7 @@ def _opening_array(store: Any, mode: str, options: Mapping[str, Any]) -> Pending
     if mode in ("w", "w-"):
         return array_creation(context, {**left, "overwrite": mode == "w"})
     may_create = mode == "a" and ("shape" in left or "data" in left)
-    create = (lambda: array_creation(context, {**left, "if_exists": "match"}).op) if may_create else None
+    create = (lambda: array_creation(context, {**left, "if_exists": "match"}).where_none_is()) if may_create else None
     return PendingNode(context, node_ops.open_node(context.path, ArrayMetadata, create), READ)
 
 
@@ -372,7 +372,7 @@ def _opening_group(store: Any, mode: str, options: Mapping[str, Any]) -> Pending
     context, left = _entered(store, mode, options, GroupLayout)
     if mode in ("w", "w-"):
         return group_creation(context, {**left, "overwrite": mode == "w"})
-    create = (lambda: group_creation(context, {**left, "if_exists": "match"}).op) if mode == "a" else None
+    create = (lambda: group_creation(context, {**left, "if_exists": "match"}).where_none_is()) if mode == "a" else None
     return PendingNode(context, node_ops.open_node(context.path, GroupMetadata, create), READ)
 
 
